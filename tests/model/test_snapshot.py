@@ -26,6 +26,7 @@ from asyncwatch.events import (
     SETTINGS,
     AttemptFailed,
     AttemptHeld,
+    AttemptPlaced,
     AttemptStarted,
     CancelRequested,
     ChildRemoved,
@@ -36,6 +37,10 @@ from asyncwatch.events import (
     CircuitProbed,
     CommandRefused,
     Event,
+    HostFigures,
+    HostJoined,
+    HostLost,
+    HostsReported,
     ItemsRead,
     KeyLimitChanged,
     KeyThrottled,
@@ -186,6 +191,10 @@ def smallest_parts() -> Any:
 WORKERS = ("a", "b", "c", "pool/0", "pool/1", "pool/2", "pool/3")
 BRANCHES = ("root", "root/pool", "root/sub")
 FIELDS: dict[str, Sequence[Any]] = {
+    "host": ("h:1", "h:2"),
+    "hosts": ((), (HostFigures("h:1", 3, 9.5, 1_000, 0.25, 0.5),)),
+    "slots": (1, 4),
+    "pid": (11,),
     "attempt": (1, 1, 2, 3),
     "attempts": (0, 1, 4),
     "auto_shutdown": ("never", "any_significant"),
@@ -405,6 +414,14 @@ def rich_run() -> Stream:
     add(RetryRefused, "a", attempt=130, reason="deadline")
     add(WorkerExhausted, "a", **ended(129, error_type="OSError", error="e3", refusal="deadline"))
 
+    # Processes of a cluster, one of which is lost.
+    add(HostJoined, host="h:1", slots=1, pid=11)
+    add(HostJoined, host="h:2", slots=2, pid=12)
+    add(
+        HostsReported, hosts=(HostFigures("h:1", 3, 9.5, 1_000, 0.25, 0.5), HostFigures("h:2", 1, 1.5, 2_000, 0.0, 0.0))
+    )
+    add(HostLost, host="h:2", reason="ended", attempts=1)
+
     # A worker that is throttled, and one whose last attempt is.
     for name in ("b", "c"):
         add(AttemptStarted, name, attempt=1, bad_luck=0.25)
@@ -414,6 +431,7 @@ def rich_run() -> Stream:
     for key in "hijklmno":
         add(AttemptHeld, "f", attempt=1, key=key, reason="rate")
     add(AttemptStarted, "f", attempt=1, bad_luck=0.25)
+    add(AttemptPlaced, "f", attempt=1, host="h:1")
     add(ProgressReported, "f", attempt=1, done=3, total=10.5, unit="page", status="waits for export")
     add(KeyThrottled, key="h", seconds=None, retry_after=2.0, refused=3)
     add(KeyThrottled, key="i", seconds=5.0, retry_after=None, refused=1)

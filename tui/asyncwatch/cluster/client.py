@@ -10,6 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from typing import Any, Final, Self
 
 import msgspec
@@ -26,6 +27,8 @@ from asyncwatch.engine.describe import target_name
 from asyncwatch.engine.lifespan import Lifespan
 from asyncwatch.engine.run_control import RunControl
 from asyncwatch.engine.stacks import boundary
+from asyncwatch.engine.worker import Worker
+from asyncwatch.events import HostFigures
 from asyncwatch.policies.classify import AttemptLost
 from asyncwatch.text import count
 
@@ -71,6 +74,7 @@ class _Host:
 
     def __init__(self, address: str, slots: int) -> None:
         self.address = address
+        self.shown = address.rpartition("://")[2]
         self.slots = slots
         self.flights: dict[str, _Flight] = {}
         self.seen = 0
@@ -132,6 +136,11 @@ class Cluster:
         self._has_hosts = asyncio.Event()
         self._own_versions = versions()
         self._warned: set[str] = set()
+        self._unsaid: list[tuple[str, str]] = []
+        """Levels and messages that are to be logged."""
+        self._unreported: list[_Host] = []
+        self._context = copy_context()
+        """Of no worker: what is logged belongs to none."""
         self._is_opening = True
         self._is_closing = False
         self._disconnected_at = math.inf
@@ -242,8 +251,13 @@ class Cluster:
         key = f"{name}-{self._run}/{who[0]}/{self._number}"
         flight = _Flight(Order(key, self._run, place, data, *who), host, worker)
         host.flights[key] = self._flights[key] = flight
+        loop = asyncio.get_running_loop()
+        if self._unreported or self._unsaid:
+            loop.call_soon(self._report_news, context=self._context)
+        if self._watcher is not None and isinstance(worker, Worker):
+            self._watcher.report_place(worker, host.shown)
         if not self._to_submit:
-            asyncio.get_running_loop().call_soon(self._submit)
+            loop.call_soon(self._submit, context=self._context)
         self._to_submit.append(flight)
         try:
             kind, value = await self._end_of(flight)
@@ -313,7 +327,7 @@ class Cluster:
 
     def _cancel_soon(self, flight: _Flight) -> None:
         if not self._to_cancel:
-            asyncio.get_running_loop().call_soon(self._cancel_now)
+            asyncio.get_running_loop().call_soon(self._cancel_now, context=self._context)
         self._to_cancel.setdefault(flight.host.address, []).append(flight.key)
 
     def _cancel_now(self) -> None:
@@ -426,7 +440,9 @@ class Cluster:
         self._compare_versions(address, answer["versions"])
         self._hosts[address] = host
         self._has_hosts.set()
-        self._say("INFO", f"the process {address} has joined")
+        self._say("INFO", f"the process {host.shown} has joined")
+        self._unreported.append(host)
+        self._report_news()
 
     async def _prepared(self, address: str) -> dict[str, Any]:
         """Have a process import or receive the functions; return what it says of itself."""
@@ -471,19 +487,25 @@ class Cluster:
         flights = list(host.flights.values())
         if not self._is_closing:
             lost = f", and {count(len(flights), 'attempt')} with it" if flights else ""
-            self._say("ERROR", f"the process {address} {how}{lost}")
+            self._say("ERROR", f"the process {host.shown} {how}{lost}")
+            if self._watcher is not None:
+                self._watcher.report_hosts(lost=(host.shown, how, len(flights)))
         for flight in flights:
             if flight.is_cancelled:
                 flight.end("cancelled", None)
             else:
-                flight.end("lost", f"the process {address} {how}")
+                flight.end("lost", f"the process {host.shown} {how}")
 
     async def _beat(self) -> None:
         """Ping all processes, and note what has become of them, for as long as the run goes on."""
-        beats = 0
+        beats, reported_at = 0, time.monotonic()
         while True:
             await asyncio.sleep(min(BEAT, self._grace / 4))
             beats += 1
+            self._report_news()
+            if time.monotonic() - reported_at >= REPORT_EVERY:
+                reported_at = time.monotonic()
+                self._report_figures()
             if not self._is_connected():
                 continue
             for host in list(self._hosts.values()):
@@ -491,6 +513,18 @@ class Cluster:
                     self._spawn(self._ping(host))
             if beats % 5 == 0:
                 self._spawn(self._look_for_hosts())
+
+    def _report_figures(self) -> None:
+        if self._watcher is None or not self._hosts:
+            return
+        now = time.monotonic()
+        figures = tuple(
+            HostFigures(
+                host.shown, len(host.flights), host.cpu, host.memory, round(host.lag, 3), round(now - host.heard, 1)
+            )
+            for host in self._hosts.values()
+        )
+        self._watcher.report_hosts(figures=figures)
 
     def _is_connected(self) -> bool:
         """Return whether the scheduler is there. End the run if it is not for the whole grace period."""
@@ -540,8 +574,21 @@ class Cluster:
             self._say("WARNING", f"{name}: {line}")
 
     def _say(self, level: str, text: str) -> None:
-        number = logging.getLevelNamesMapping()[level]
-        logger.log(number, "%s", text)
+        self._unsaid.append((level, text))
+        self._report_news()
+
+    def _report_news(self) -> None:
+        """Report what has not been reported, once the run has started: no event comes before that."""
+        watcher = self._watcher
+        if watcher is not None and not watcher.is_started and not self._is_closing:
+            return
+        unsaid, self._unsaid = self._unsaid, []
+        for level, text in unsaid:
+            logger.log(logging.getLevelNamesMapping()[level], "%s", text)
+        if watcher is not None:
+            unreported, self._unreported = self._unreported, []
+            for host in unreported:
+                watcher.report_hosts(joined=(host.shown, host.slots, host.pid))
 
     def _spawn(self, main: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(main)

@@ -27,6 +27,7 @@ from asyncwatch.engine.worker import Worker
 from asyncwatch.events import (
     AttemptFailed,
     AttemptHeld,
+    AttemptPlaced,
     AttemptStarted,
     Batch,
     CancelRequested,
@@ -37,6 +38,10 @@ from asyncwatch.events import (
     CircuitOpened,
     CircuitProbed,
     CommandRefused,
+    HostFigures,
+    HostJoined,
+    HostLost,
+    HostsReported,
     ItemsRead,
     KeyLimitChanged,
     KeyReleased,
@@ -510,3 +515,22 @@ class Reporter:
 
     def _log(self, level: int, worker: Worker, text: str, *args: object) -> None:
         log_safely(logger, level, text, *args, worker=(self._enclosing or worker).name)
+
+    # The processes of a cluster --------------------------------------------------------------------------------------
+
+    def host_joined(self, host: str, slots: int, pid: int) -> None:
+        """Report that a process of the cluster takes attempts."""
+        self._emit(HostJoined(self._next_seq(), self.now(), host, slots, pid))
+
+    def host_lost(self, host: str, reason: str, attempts: int) -> None:
+        """Report that a process of the cluster has gone, and so many attempts with it."""
+        self._emit(HostLost(self._next_seq(), self.now(), host, reason, attempts))
+
+    def hosts_reported(self, hosts: tuple[HostFigures, ...]) -> None:
+        """Report the figures of all processes of the cluster."""
+        self._emit(HostsReported(self._next_seq(), self.now(), hosts))
+
+    def attempt_placed(self, worker: Worker, host: str) -> None:
+        """Report in which process of the cluster the worker's attempt runs."""
+        facts = worker.name, worker.incarnation, worker.attempt, host
+        self._emit(AttemptPlaced(self._next_seq(), self.now(), *facts))

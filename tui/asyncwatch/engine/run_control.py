@@ -28,7 +28,7 @@ from asyncwatch.engine.spec import Outcome
 from asyncwatch.engine.stacks import await_stack, is_of_supervisor, stack_frames
 from asyncwatch.engine.watchdog import NO_WORKER, Block, Who
 from asyncwatch.engine.worker import StopReason, Worker
-from asyncwatch.events import Batch, WorkerEnded
+from asyncwatch.events import Batch, HostFigures, WorkerEnded
 from asyncwatch.policies.limits import SIGNAL_SPREAD
 from asyncwatch.process import paused_gc
 
@@ -314,6 +314,31 @@ class RunControl:
         reporter = scheduler.reporter
         if reporter.is_started and not scheduler.is_finished:
             reporter.log_recorded(worker, level, source, message)
+
+    def report_hosts(
+        self,
+        *,
+        joined: tuple[str, int, int] | None = None,
+        lost: tuple[str, str, int] | None = None,
+        figures: tuple[HostFigures, ...] = (),
+    ) -> None:
+        """Report a process of a cluster that joined (address, slots, PID) or was lost (address, reason, attempts).
+
+        Or the `figures` of all processes.
+        """
+        reporter = self._scheduler.reporter
+        if not reporter.is_started or self.is_finished:
+            return
+        if joined is not None:
+            reporter.host_joined(*joined)
+        if lost is not None:
+            reporter.host_lost(*lost)
+        if figures:
+            reporter.hosts_reported(figures)
+
+    def report_place(self, worker: Worker, host: str) -> None:
+        """Report in which process of a cluster the worker's attempt runs."""
+        self._scheduler.reporter.attempt_placed(worker, host)
 
     def report_recording(self, since: float, reason: str) -> None:
         """Report why the journal cannot be written, and since when; without a reason, that it is written again."""

@@ -5,12 +5,14 @@ seconds since the run started. Folding the same events in order always gives the
 lines and the output file are made from events alone.
 
 `base` has the common fields and the worker states, `run` the events about a whole run and its circuits, `workers` those
-about one worker, and `tree` those about supervisors. `wire` has their form in JSON.
+about one worker, `tree` those about supervisors,
+and `hosts` those about the processes of a cluster. `wire` has their form in JSON.
 """
 
 from __future__ import annotations
 
 from asyncwatch.events.base import FAILURES, SETTLED, STOPPED, TROUBLE, Batch, Event, WorkerEvent, WorkerState
+from asyncwatch.events.hosts import AttemptPlaced, HostFigures, HostJoined, HostLost, HostsReported
 from asyncwatch.events.run import (
     BLOCK_CAUSES,
     SETTINGS,
@@ -85,6 +87,7 @@ __all__ = [
     "TROUBLE",
     "AttemptFailed",
     "AttemptHeld",
+    "AttemptPlaced",
     "AttemptStarted",
     "Batch",
     "CancelRequested",
@@ -97,6 +100,10 @@ __all__ = [
     "CircuitProbed",
     "CommandRefused",
     "Event",
+    "HostFigures",
+    "HostJoined",
+    "HostLost",
+    "HostsReported",
     "ItemsRead",
     "KeyEvent",
     "KeyLimitChanged",

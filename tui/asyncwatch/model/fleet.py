@@ -31,6 +31,7 @@ from asyncwatch.events import (
 from asyncwatch.events.run import OBSERVED
 from asyncwatch.model import history as departed
 from asyncwatch.model.history import AttemptHistory, AttemptRecord, DepartedChildren
+from asyncwatch.model.hosts import Hosts
 from asyncwatch.model.limits import QUEUE_REASONS, Circuits, Keys, Settings
 from asyncwatch.model.rows import Row, blocks_of
 from asyncwatch.model.services import Polls, Restarts, Services
@@ -125,6 +126,7 @@ class Fleet:
         self.restarts = Restarts()
         self.polls = Polls()
         self.circuits = Circuits()
+        self.hosts = Hosts()
         self.keys = Keys()
         self.settings = Settings()
         self.loop = LoopWatch()

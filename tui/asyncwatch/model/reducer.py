@@ -17,6 +17,7 @@ from asyncwatch.events import (
     STOPPED,
     AttemptFailed,
     AttemptHeld,
+    AttemptPlaced,
     AttemptStarted,
     Batch,
     CancelRequested,
@@ -29,6 +30,9 @@ from asyncwatch.events import (
     CircuitProbed,
     CommandRefused,
     Event,
+    HostJoined,
+    HostLost,
+    HostsReported,
     ItemsRead,
     KeyEvent,
     KeyLimitChanged,
@@ -251,6 +255,27 @@ def _circuit_changed(fleet: Fleet, event: CircuitEvent) -> None:
     fleet.circuits.changed(event)
 
 
+def _host_joined(fleet: Fleet, event: HostJoined) -> None:
+    fleet.hosts.joined(event)
+
+
+def _host_lost(fleet: Fleet, event: HostLost) -> None:
+    fleet.hosts.left(event)
+
+
+def _hosts_reported(fleet: Fleet, event: HostsReported) -> None:
+    fleet.hosts.reported(event)
+
+
+def _attempt_placed(fleet: Fleet, event: AttemptPlaced) -> Row | None:
+    row = _active(fleet, event)
+    if row is None or row.attempt != event.attempt:
+        return None
+    fleet.hosts.placed(event)
+    row.version += 1
+    return row
+
+
 def _key_changed(fleet: Fleet, event: KeyEvent) -> None:
     fleet.keys.changed(event)
 
@@ -334,6 +359,7 @@ def _vacate(fleet: Fleet, row: Row) -> int:
     del fleet.by_name[name]
     fleet.stacks.pop(name, None)
     fleet.cancel_reasons.pop(name, None)
+    fleet.hosts.by_worker.pop(name, None)
     fleet.cancel_requested_at.pop(name, None)
     fleet.attempt_history.forget(name)
     fleet.restarts.forget(name)
@@ -708,6 +734,10 @@ FOLDS: dict[type[Event], Callable[[Fleet, Any], Row | None]] = {
     CircuitProbed: _circuit_changed,
     CircuitClosed: _circuit_changed,
     CircuitIsolated: _circuit_changed,
+    HostJoined: _host_joined,
+    HostLost: _host_lost,
+    HostsReported: _hosts_reported,
+    AttemptPlaced: _attempt_placed,
     KeyThrottled: _key_changed,
     KeyReleased: _key_changed,
     KeyLimitChanged: _key_changed,

@@ -70,13 +70,14 @@ from asyncwatch.events import (
 from asyncwatch.events.wire import event_types, inflate, without_surrogates
 from asyncwatch.model.fleet import Abandoned, Fleet
 from asyncwatch.model.history import FailedWorkers, Records
+from asyncwatch.model.hosts import KnownHost
 from asyncwatch.model.limits import KnownCircuit, KnownKey
 from asyncwatch.model.rows import BLOCK, Block, Extra, Row
 from asyncwatch.model.services import FailedPolls, ServiceHistory
 from asyncwatch.model.tree import Branch, RestartWindow
 from asyncwatch.text import share
 
-FORMAT = 4
+FORMAT = 5
 """The number of the format. A reader refuses every other one."""
 PART_SIZE = 64 * 1024
 """Bytes of most parts: about 1 ms of work."""
@@ -152,6 +153,7 @@ _VALUES: dict[str, Any] = {
     "polls.pollers": int,
     "circuits._closed_kept": int,
     "circuits._opened_kept": int,
+    "hosts.lost": int,
     "keys.refused": int,
     "keys._kept": int,
     "settings.applied": int,
@@ -166,6 +168,7 @@ _BY_WORKER: dict[str, Any] = {
     "stacks": int,  # the number of the traceback, since thousands of workers may share one
     "cancel_reasons": str,
     "cancel_requested_at": float,
+    "hosts.by_worker": str,
     _HISTORIES: Records,
 }
 """Mappings of a Fleet by worker that may be as many as there are rows, and the types of their values."""
@@ -325,6 +328,7 @@ _COLLECTIONS = (
     _Collection("circuits.by_key", tuple[str, KnownCircuit]),
     _Collection("circuits._closed", tuple[str, None]),
     _Collection("circuits._opened", tuple[str, None]),
+    _Collection("hosts.by_address", tuple[str, KnownHost]),
     _Collection("keys.by_key", tuple[str, KnownKey]),
     _Collection("keys.held_by_person", str, list, _put_held_by_person),
     _Collection("keys._waiting", tuple[str, str, int], _take_waiting, _put_waiting),

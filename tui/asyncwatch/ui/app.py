@@ -429,6 +429,13 @@ class AsyncwatchApp(App[Ending]):
             self._read_statistics()
             await self.push_screen(CostScreen(self.dashboard))
 
+    async def action_hosts(self) -> None:
+        """Open the page of the processes of a cluster."""
+        from asyncwatch.ui.screens.hosts import HostsScreen
+
+        if not isinstance(self.screen, HostsScreen):
+            await self.push_screen(HostsScreen(self.dashboard))
+
     async def action_help(self) -> None:
         """Open the help."""
         from asyncwatch.ui.screens.help import HelpPage, HelpScreen

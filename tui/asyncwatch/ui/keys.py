@@ -154,6 +154,7 @@ _NOT_IN_THE_PAST = frozenset({"mark", "mark_all", "freeze", "detach"})
 GLOBAL = (
     Key("l", "log", "log", "the log of all workers", footer=3),
     Key("d", "overhead", "overhead", "what asyncwatch costs, what blocked the event loop"),
+    Key("H", "hosts", "hosts", "the processes of a cluster: load, memory, lost ones"),
     Key("p", "freeze", "freeze", "freeze the screen, not the work", footer=5),
     Key("question_mark", "help", "help", "all keys, states and filters", "?", footer=1),
     Key("ctrl+p", "command_palette", "palette", "every action by name, and the theme", footer=7),

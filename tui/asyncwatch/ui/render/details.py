@@ -50,6 +50,7 @@ def facts(fleet: Fleet, row: Row, now: float, width: int) -> list[Line]:
         ("failed polls in a row", f"{row.failed_polls:,}" if row.failed_polls else ""),
         ("elapsed", units.elapsed(seconds) if seconds is not None else ""),
         ("progress" if row.report else "last progress", fmt.safe(row.last_report)),
+        ("ran at" if row.is_settled else "runs at", fmt.safe(fleet.hosts.by_worker.get(row.name, ""))),
         ("cancelled by", _CANCELLED_BY.get(reason := fleet.cancel_reason(row.name), reason)),
     ]
     if row.retry_at is not None and row.retry_at > now:
