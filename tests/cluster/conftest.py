@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import dask
 import pytest
 
 from asyncwatch.cluster.client import Cluster
@@ -52,3 +53,26 @@ def open_cluster(local: LocalCluster) -> OpenCluster:
         time.sleep(0.02)
     address = EngineAddress("tls", address=local.address)
     return partial(Cluster, address, processes=2, grace=60.0, security=local.security)
+
+
+@pytest.fixture
+def address(open_cluster: OpenCluster, local: LocalCluster) -> Iterator[str]:
+    """The scheduler of the session, whose certificates are in Dask's own settings."""
+    del open_cluster  # it waits for the processes
+    security = local.security
+    tls = {
+        "distributed.comm.tls.ca-file": security.tls_ca_file,
+        "distributed.comm.tls.client.key": security.tls_client_key,
+        "distributed.comm.tls.client.cert": security.tls_client_cert,
+    }
+    with dask.config.set(tls):
+        yield local.address
+
+
+@pytest.fixture(params=["asyncio", "dask"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Both engines, as the setting names them."""
+    if request.param == "asyncio":
+        return "asyncio"
+    found: str = request.getfixturevalue("address")
+    return found

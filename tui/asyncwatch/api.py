@@ -53,6 +53,7 @@ from typing import (
 from weakref import WeakValueDictionary
 
 from asyncwatch.commands import RestartWorker, Statistics
+from asyncwatch.config.engine import ASYNCIO
 from asyncwatch.engine.current import current, enclosing
 from asyncwatch.engine.describe import clean_text, function_of, target_name
 from asyncwatch.engine.feed import Feed
@@ -76,6 +77,7 @@ from asyncwatch.text import clock, count, one_line, percent, rate, split_address
 from asyncwatch.watching import is_wished, watched
 
 if TYPE_CHECKING:
+    from asyncwatch.cluster.client import Cluster
     from asyncwatch.journal.calls import CallJournal
 
 # Failures are raised or returned. A program that configures no logging gets no lines of them on its stderr.
@@ -150,6 +152,9 @@ class RunOptions(WorkerOptions, total=False):
     """Seconds that a worker may take to end after its cancellation; then it is abandoned as unresponsive."""
     seed: int | None
     """Of every draw; a fresh one if None."""
+    engine: str
+    """Where the function is called: `asyncio` (here, the default), `dask` (in a process for each processor of this
+    machine), or the address (`tls://host:8786`) or file of a Dask scheduler. See the page `cluster` of the guide."""
 
 
 class NoResult(RuntimeError):  # noqa: N818  named for what there is not, as StopIteration is
@@ -637,12 +642,18 @@ class _Mapping:
         options: RunOptions,
     ) -> None:
         treatment, limits = _split(options, "amap")
+        cluster = _cluster_for(limits, [func], context)
         limits |= context._asdict()
-        template = WorkerSpec(_name_of_function(func), func, key=key, **treatment)
+        target = func
+        if cluster is not None:
+            target, limits["lifespan"] = cluster.remote(func), None
+        template = WorkerSpec(_name_of_function(func), target, key=key, **treatment)
         self._reader = _Reader(template, items, name)
         self._journal_name = journal
         self._run: Run[Any] = self._make_run(concurrency, limits)
         self._control = self._reader.control = control_of(self._run)
+        if cluster is not None:
+            cluster.join(self._control)
         self._timeout = timeout
         self._is_returning = is_returning
         self._shown = shown
@@ -818,6 +829,16 @@ def _name_of_function(func: object) -> str:
     return one_line(target_name(func).rpartition("<locals>.")[2], _NAME_LENGTH) or "worker"
 
 
+def _cluster_for(limits: dict[str, Any], functions: list[Callable[..., Any]], context: _Context) -> Cluster | None:
+    """Take the engine out of the limits of a run. Return the cluster that it stands for; None if there is none."""
+    engine = limits.pop("engine", ASYNCIO)
+    if engine == ASYNCIO:
+        return None
+    from asyncwatch.plan.cluster import cluster_for  # noqa: PLC0415  few programs have a cluster
+
+    return cluster_for(engine, functions, *context)
+
+
 def _split(options: RunOptions | WorkerOptions, function: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what workers are treated by, and the limits of the run.
 
@@ -833,7 +854,7 @@ def _split(options: RunOptions | WorkerOptions, function: str) -> tuple[dict[str
             treatment[name] = value
         elif name not in RunOptions.__annotations__:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
-        elif isinstance(value, str):
+        elif isinstance(value, str) and name != "engine":
             limits[name] = parse_halt(value) if name == "halt" else parse_rate(value)
         else:
             limits[name] = value
@@ -1146,8 +1167,9 @@ class NoLifespan:
 class OpenRun(Generic[OpenedT]):
     """A run that takes workers until it is closed. Made by `open_run`, and generic in the value of its lifespan."""
 
-    def __init__(self, run: Run[Any], source: _Calls, options: dict[str, Any]) -> None:
+    def __init__(self, run: Run[Any], source: _Calls, options: dict[str, Any], cluster: Cluster | None = None) -> None:
         self._control = control_of(run)
+        self._cluster = cluster
         self._source = source
         self._options = options
         self._handles: WeakValueDictionary[str, Handle[Any]] = WeakValueDictionary()
@@ -1206,9 +1228,9 @@ class OpenRun(Generic[OpenedT]):
             raise TypeError(f"start_soon() got an unexpected keyword argument {next(iter(limits))!r}")
         self._number += 1
         own = one_line(clean_text(name or ""), _NAME_LENGTH) or f"{_name_of_function(func)} {self._number}"
-        spec: WorkerSpec[T, *tuple[Any, ...]] = WorkerSpec(
-            own, _in_this_context(func, self._control.context), args, key=key, **{**self._options, **treatment}
-        )
+        cluster = self._cluster
+        target = _in_this_context(func, self._control.context) if cluster is None else cluster.remote(func)
+        spec: WorkerSpec[T, *tuple[Any, ...]] = WorkerSpec(own, target, args, key=key, **{**self._options, **treatment})
         (unique,) = feed.add([own], [OwnSpec(spec)])
         handle = self._handles[unique] = Handle(self, unique)
         return handle
@@ -1388,20 +1410,24 @@ def open_run(
     if metrics is not None:
         split_address(metrics)
     treatment, limits = _split(options, "open_run")
-    run: Run[Any] = Run([], name=name, concurrency=concurrency, lifespan=lifespan, lifespan_per=lifespan_per, **limits)
-    return _opened(run, treatment, watch, metrics)
+    cluster = _cluster_for(limits, [], _Context(lifespan, lifespan_per))
+    own = None if cluster is not None else lifespan
+    run: Run[Any] = Run([], name=name, concurrency=concurrency, lifespan=own, lifespan_per=lifespan_per, **limits)
+    return _opened(run, treatment, watch, metrics, cluster)
 
 
 @asynccontextmanager
 async def _opened(
-    run: Run[Any], treatment: dict[str, Any], watch: bool | None, metrics: str | None
+    run: Run[Any], treatment: dict[str, Any], watch: bool | None, metrics: str | None, cluster: Cluster | None
 ) -> AsyncIterator[OpenRun[Any]]:
     control, source = control_of(run), _Calls()
+    if cluster is not None:
+        cluster.join(control)
     control.keep_latest(ROWS_KEPT)
     control.open_feed(source)
     watching = watched(run, is_watched=watch, is_named=bool(run.name), metrics=metrics)
     async with watching, running(run, "open_run"):
-        opened: OpenRun[Any] = OpenRun(run, source, treatment)
+        opened: OpenRun[Any] = OpenRun(run, source, treatment, cluster)
         yield opened
         if source.feed is not None:
             source.feed.end()

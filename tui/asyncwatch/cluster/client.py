@@ -77,6 +77,8 @@ class _Host:
         self.shown = address.rpartition("://")[2]
         self.slots = slots
         self.flights: dict[str, _Flight] = {}
+        self.defined: set[int] = set()
+        """Functions that were sent to it after the beginning."""
         self.seen = 0
         """The number of the latest batch before which none is missing."""
         self.heard = time.monotonic()
@@ -118,6 +120,7 @@ class Cluster:
         """What ended the run."""
         self._engine = engine
         self._functions = list(functions)
+        self._errands = [pack_function(function) for function in self._functions]
         self._lifespan = lifespan
         self._processes = processes
         self._grace = grace
@@ -127,6 +130,8 @@ class Cluster:
         self._watcher: RunControl | None = None
         self._local: LocalCluster | None = None
         self._client: Any = None
+        self._known = 0
+        """How many of the functions all processes have from the beginning."""
         self._hosts: dict[str, _Host] = {}
         self._flights: dict[str, _Flight] = {}
         self._number = 0
@@ -168,7 +173,6 @@ class Cluster:
             raise self.error
 
     async def _open(self) -> None:
-        self._errands = [pack_function(function) for function in self._functions]
         lifespan = None if self._lifespan is None else pack_function(self._lifespan)
         security, address = self._security, self._engine.address
         if self._engine.kind == DASK:
@@ -194,7 +198,8 @@ class Cluster:
         self._client._timeout = self._grace  # noqa: SLF001  of its attempts to connect again
         self._client.subscribe_topic(plugin_name(self._run), self._batch_received)
         self._client.subscribe_topic("all", self._cluster_changed)
-        charter = Charter(self._run, self._errands, lifespan, self._grace, self._log_level)
+        self._known = len(self._errands)
+        charter = Charter(self._run, list(self._errands), lifespan, self._grace, self._log_level)
         await self._client.register_plugin(RunPlugin(charter))
         await self._look_for_hosts()
         if not self._hosts:
@@ -232,8 +237,16 @@ class Cluster:
     # Calls -----------------------------------------------------------------------------------------------------------
 
     def remote(self, function: Callable[..., Any]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Return a coroutine function that calls `function`, one of the functions of the run, on the cluster."""
-        place = next(place for place, each in enumerate(self._functions) if each is function)
+        """Return a coroutine function that calls `function` on the cluster.
+
+        Raises:
+            TravelError: it cannot be sent to another process.
+
+        """
+        place = next((place for place, each in enumerate(self._functions) if each is function), len(self._functions))
+        if place == len(self._functions):
+            self._errands.append(pack_function(function))
+            self._functions.append(function)
         name = target_name(function)
 
         @functools.wraps(function)
@@ -246,6 +259,8 @@ class Cluster:
         worker = current_worker()
         data = pack(args, "the item")
         host = await self._place()
+        if place >= self._known and place not in host.defined:
+            await self._define(host, place)
         self._number += 1
         who = ("", 1, 1, 0.0, "") if worker is None else _facts(worker)
         key = f"{name}-{self._run}/{who[0]}/{self._number}"
@@ -274,6 +289,19 @@ class Cluster:
         if kind == "lost":
             raise AttemptLost(value)
         raise asyncio.CancelledError("cancelled in its process")
+
+    async def _define(self, host: _Host, place: int) -> None:
+        """Send a process a function that was not known when the run began."""
+        try:
+            answer = await self._ask(host.address, "define", function=place, errand=_encoded(self._errands[place]))
+            if place in answer["missing"]:
+                errand = pack_function(self._functions[place], by_value=True)
+                answer = await self._ask(host.address, "define", function=place, errand=_encoded(errand))
+        except (OSError, KeyError) as error:
+            raise AttemptLost(f"the process {host.shown} does not answer: {type(error).__name__}") from error
+        if why := answer["missing"].get(place):
+            raise ClusterError(f"{target_name(self._functions[place])} cannot be called at {host.shown}: {why}")
+        host.defined.add(place)
 
     async def _end_of(self, flight: _Flight) -> tuple[str, Any]:
         """Wait for the end of an attempt in its process, also if it is cancelled here: that is passed on."""

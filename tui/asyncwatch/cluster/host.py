@@ -182,6 +182,7 @@ class Host:
         self._charter = charter
         self._dask_loop = asyncio.get_running_loop()
         self._loop = new_event_loop()
+        self._errands = dict(enumerate(charter.functions))
         self._functions: dict[int, Callable[..., Any]] = {}
         self._tasks: dict[str, tuple[asyncio.Task[None], RemoteWorker]] = {}
         """By key, in the host's thread."""
@@ -218,8 +219,8 @@ class Host:
         return answer
 
     async def answer_define(self, function: int, errand: bytes) -> dict[str, Any]:
-        """Take a function by value that cannot be imported here."""
-        self._charter.functions[function] = msgspec.msgpack.decode(errand, type=Errand)
+        """Take a function that is new, or one by value that cannot be imported here."""
+        self._errands[function] = msgspec.msgpack.decode(errand, type=Errand)
         return await self._in_loop(self._prepare)
 
     async def answer_define_lifespan(self, errand: bytes) -> dict[str, Any]:
@@ -310,7 +311,7 @@ class Host:
 
     async def _prepare(self) -> dict[str, Any]:
         missing, lifespan = {}, ""
-        for place, errand in enumerate(self._charter.functions):
+        for place, errand in self._errands.items():
             if place not in self._functions:
                 try:
                     self._functions[place] = unpack_function(errand)

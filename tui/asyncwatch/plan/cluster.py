@@ -133,3 +133,33 @@ def make_cluster(
         grace=config.cluster.client_grace,
         log_level=logging.getLevelNamesMapping()[config.log_level.upper()],
     )
+
+
+def cluster_for(
+    engine: str, functions: Sequence[Callable[..., Any]], lifespan: Callable[[], Any] | None, lifespan_per: str
+) -> Cluster | None:
+    """Return the cluster for a run of a program, not opened yet; None if attempts run here.
+
+    Raises:
+        ValueError: there is no such engine, it must not be used, or a setting is not for it.
+        ModuleNotFoundError: Dask is not installed.
+        TravelError: a function cannot be sent to another process.
+
+    """
+    if parse_engine(engine).kind == ASYNCIO:
+        return None
+    if problem := security_problem(engine, is_insecure=False):
+        raise ValueError(f"engine={engine!r}: {problem}")
+    if lifespan is not None and lifespan_per != Config().lifespan_per:
+        raise ValueError("a cluster has one lifespan for each process: lifespan_per must be 'run'")
+    if missing := missing_modules():
+        raise ModuleNotFoundError(f"engine={engine!r} {_INSTALL}", name=missing[0])
+    from asyncwatch.cluster.client import Cluster
+
+    return Cluster(
+        parse_engine(engine),
+        functions,
+        lifespan,
+        processes=os.cpu_count() or 1,
+        grace=Config().cluster.client_grace,
+    )
