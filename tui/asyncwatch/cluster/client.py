@@ -226,6 +226,8 @@ class Cluster:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5.0):
                     if self.error is None:
+                        for topic in ("all", plugin_name(self._run)):
+                            self._client.unsubscribe_topic(topic)
                         await self._client.unregister_worker_plugin(plugin_name(self._run))
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5.0):
