@@ -45,6 +45,7 @@ CASES = (
     "resume",
     "replay",
     "metrics",
+    "dask",
 )
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
