@@ -225,3 +225,28 @@ async def test_many_attempts_cancelled_at_once(open_cluster: OpenCluster, count:
             done, _ = await waiting
     assert {outcome.state for outcome in done} == {WorkerState.CANCELLED}
     assert all(path.read_text(encoding="utf-8") == "cancelled" for path in tmp_path.iterdir())
+
+
+async def test_connection_that_breaks_costs_no_attempt(open_cluster: OpenCluster, tmp_path: Path) -> None:
+    count = 40
+    items = [(str(tmp_path), number, 0.2 + number / 20) for number in range(count)]
+    async with open_cluster([targets.note]) as cluster:
+        running = asyncio.create_task(outcomes(cluster, targets.note, items))
+        await eventually(lambda: len(list(tmp_path.iterdir())) >= count, "all have begun")
+        cluster._client.scheduler_comm.comm.abort()
+        found, events = await running
+    assert [outcome.result for outcome in found.values()] == list(range(count))
+    assert not any(isinstance(event, AttemptFailed) for event in events)
+    assert all((tmp_path / str(number)).read_text(encoding="utf-8").count("\n") == 1 for number in range(count))
+
+
+async def test_versions_that_differ_are_named_once(
+    open_cluster: OpenCluster, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = open_cluster([targets.where])
+    monkeypatch.setitem(cluster._own_versions, "python", "2.7.18")
+    async with cluster:
+        pass
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "has other versions: python 3." in warning
+    assert "(here 2.7.18)" in warning

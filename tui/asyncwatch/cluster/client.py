@@ -130,6 +130,9 @@ class Cluster:
         self._watcher: RunControl | None = None
         self._local: LocalCluster | None = None
         self._client: Any = None
+        self._comm: Any = None
+        """The client's connection to the scheduler."""
+        self._topics = {plugin_name(self._run): self._batch_received, "all": self._cluster_changed}
         self._known = 0
         """How many of the functions all processes have from the beginning."""
         self._hosts: dict[str, _Host] = {}
@@ -196,8 +199,9 @@ class Cluster:
             where = self._engine.file or address
             raise ClusterError(f"the scheduler at {where} cannot be reached: {str(error) or 'no answer'}") from None
         self._client._timeout = self._grace  # noqa: SLF001  of its attempts to connect again
-        self._client.subscribe_topic(plugin_name(self._run), self._batch_received)
-        self._client.subscribe_topic("all", self._cluster_changed)
+        self._comm = self._client.scheduler_comm
+        for topic, handler in self._topics.items():
+            self._client.subscribe_topic(topic, handler)
         self._known = len(self._errands)
         charter = Charter(self._run, list(self._errands), lifespan, self._grace, self._log_level)
         await self._client.register_plugin(RunPlugin(charter))
@@ -226,7 +230,7 @@ class Cluster:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5.0):
                     if self.error is None:
-                        for topic in ("all", plugin_name(self._run)):
+                        for topic in self._topics:
                             self._client.unsubscribe_topic(topic)
                         await self._client.unregister_worker_plugin(plugin_name(self._run))
             with contextlib.suppress(Exception):
@@ -560,6 +564,9 @@ class Cluster:
         """Return whether the scheduler is there. End the run if it is not for the whole grace period."""
         if self._client.status == "running":
             self._disconnected_at = math.inf
+            if self._client.scheduler_comm is not self._comm:
+                self._comm = self._client.scheduler_comm
+                self._spawn(self._catch_up())
             return True
         now = time.monotonic()
         if self._disconnected_at == math.inf:
@@ -569,11 +576,28 @@ class Cluster:
             self._scheduler_lost()
         return False
 
-    async def _ping(self, host: _Host) -> None:
+    async def _catch_up(self) -> None:
+        """Get what was missed while there was no connection to the scheduler: it forgets a client at once."""
+        self._say("WARNING", "connected to the scheduler again")
+        for topic, handler in self._topics.items():
+            self._client.subscribe_topic(topic, handler)
+        await self._look_for_hosts()
+        for host in list(self._hosts.values()):
+            known = [flight for flight in host.flights.values() if flight.order is None]
+            try:
+                running = set(await self._ask(host.address, "running"))
+            except Exception:  # it has gone: the scheduler will say so
+                continue
+            await self._ping(host, catches_up=True)
+            for flight in known:
+                if flight.key not in running:  # it has ended, which is known by now, or has never begun
+                    flight.end("lost", "the connection to the scheduler broke before it began")
+
+    async def _ping(self, host: _Host, *, catches_up: bool = False) -> None:
         host.is_pinged = True
         try:
             async with asyncio.timeout(self._grace):
-                figures = await self._ask(host.address, "ping", confirmed=host.seen)
+                figures = await self._ask(host.address, "ping", confirmed=host.seen, wants_all=catches_up)
         except Exception:  # it is busy or has gone: the scheduler will say so
             return
         finally:

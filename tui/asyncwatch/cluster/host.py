@@ -47,6 +47,8 @@ LARGE: Final = 256 * 1024
 LEAVE_PATIENCE: Final = 2.0
 """Seconds that calls get to end, and the lifespan to be left, when the host ends."""
 _LOOK_EVERY = 0.25
+_ARRIVES = 1.0
+"""Seconds after which a batch is sent again, if the client has not confirmed it."""
 PACKAGES: Final = ("asyncwatch", "dask", "distributed", "cloudpickle", "msgspec", "aiohttp")
 """Packages whose versions are compared."""
 
@@ -233,12 +235,15 @@ class Host:
         self._ordered_first()
         self._loop.call_soon_threadsafe(self._cancel, keys)
 
-    async def answer_ping(self, confirmed: int) -> dict[str, Any]:
-        """Note that the client is there, and that it has had the batches up to `confirmed`. Return the figures."""
+    async def answer_ping(self, confirmed: int, wants_all: bool) -> dict[str, Any]:
+        """Note that the client is there, and that it has had the batches up to `confirmed`. Return the figures.
+
+        Ends of other batches are sent again if they should have arrived by now, or if the client `wants_all`.
+        """
         self._heard = now = time.monotonic()
         for each in [each for each in self._kept if each <= confirmed]:
             del self._kept[each]
-        again = [(each, ends) for each, (sent_at, ends) in self._kept.items() if now - sent_at > 1.0]
+        again = [(each, ends) for each, (sent_at, ends) in self._kept.items() if wants_all or now - sent_at > _ARRIVES]
         recent = self._worker.monitor.recent()
         lag, self._lag = self._lag, 0.0
         return {
