@@ -584,14 +584,12 @@ class Cluster:
         await self._look_for_hosts()
         for host in list(self._hosts.values()):
             known = [flight for flight in host.flights.values() if flight.order is None]
-            try:
+            with contextlib.suppress(OSError, KeyError):  # it has gone: the scheduler will say so
                 running = set(await self._ask(host.address, "running"))
-            except Exception:  # it has gone: the scheduler will say so
-                continue
-            await self._ping(host, catches_up=True)
-            for flight in known:
-                if flight.key not in running:  # it has ended, which is known by now, or has never begun
-                    flight.end("lost", "the connection to the scheduler broke before it began")
+                await self._ping(host, catches_up=True)
+                for flight in known:
+                    if flight.key not in running:  # it has ended, which is known by now, or has never begun
+                        flight.end("lost", "the connection to the scheduler broke before it began")
 
     async def _ping(self, host: _Host, *, catches_up: bool = False) -> None:
         host.is_pinged = True
