@@ -184,7 +184,8 @@ async def test_worker_lost_three_times_is_exhausted(open_cluster: OpenCluster) -
     assert found["0"].state is WorkerState.EXHAUSTED
     assert isinstance(found["0"].error, AttemptLost)
     assert found["0"].attempts == 3
-    assert sum(isinstance(event, AttemptFailed) for event in events) == 3
+    classes = [event.error_class for event in events if isinstance(event, AttemptFailed)]
+    assert classes == ["lost", "lost", "transient"]
 
 
 async def test_lifespan_is_entered_once_in_each_process(open_cluster: OpenCluster) -> None:

@@ -11,4 +11,6 @@ import dask
 
 # Dask prints tracebacks of what a cluster reports in a line of its own. A program that uses Dask itself has its way.
 if "distributed" not in sys.modules and not dask.config.get("logging", None):
-    dask.config.set({"logging": {"distributed": "critical", "distributed.client": "critical"}})
+    dask.config.set(
+        {"logging": {"distributed": "critical", "distributed.client": "critical", "tornado.application": "critical"}}
+    )

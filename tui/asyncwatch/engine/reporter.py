@@ -349,7 +349,7 @@ class Reporter:
                 is_struck,
                 whole_microseconds(now - worker.started_at),
                 "" if is_struck else error.stack,
-                decision.error_class._value_,
+                "lost" if decision.is_lost else decision.error_class._value_,
             )
         )
 
@@ -365,6 +365,9 @@ class Reporter:
         self._emit(RetryScheduled(self._next_seq(), self.now(), name, worker.incarnation, *facts))
         if decision.waits_for_key:
             self._log(_retry_level(worker), worker, "%s: throttled, tries again in %.2f s: %s", name, delay, error.line)
+            return
+        if decision.is_lost:
+            self._log(logging.WARNING, worker, "%s: starts again, since %s", name, error.message)
             return
         text = "%s: retry %d of %d in %.2f s after %s"
         self._log(_retry_level(worker), worker, text, name, worker.failed_attempts, most - 1, delay, error.line)

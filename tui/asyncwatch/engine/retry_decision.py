@@ -49,6 +49,8 @@ class RetryDecision(msgspec.Struct, frozen=True, gc=False):
     """Whether the attempt was throttled: the next one starts when the key allows it, or after `delay` if it goes on."""
     cost: float = 0.0
     """Tokens that the next attempt has to pay for."""
+    is_lost: bool = False
+    """Whether the attempt was lost with its process, and does not count."""
     refusal: str = ""
     """Why a retriable error gets no further attempt: a reason of `RetryRefused`, or empty."""
 
@@ -82,7 +84,9 @@ class RetryDecider:
                 refusal = _refusal(worker, now, is_halted=is_halted)
                 delay = None if refusal else 0.0
                 most = worker.spec.retry.max_attempts
-                return RetryDecision(ErrorClass.TRANSIENT, True, max_attempts=most, delay=delay, refusal=refusal)
+                return RetryDecision(
+                    ErrorClass.TRANSIENT, True, max_attempts=most, delay=delay, is_lost=True, refusal=refusal
+                )
         error_class = _class_of(worker, error)
         policy = _policy_for(worker, error_class)
         if policy is None or is_never_retried(error):

@@ -39,7 +39,8 @@ class ProgressReported(WorkerEvent, frozen=True, gc=False):
 class AttemptFailed(WorkerEvent, frozen=True, gc=False):
     """An attempt raised an error.
 
-    `error_class` is `throttled`, `transient`, `server` or `permanent`; `transient` is whether the error is worth a
+    `error_class` is `throttled`, `transient`, `server` or `permanent`, or `lost` for an attempt that was lost with its
+    process and does not count. `transient` is whether the error is worth a
     retry. `injected` marks a fault of bad luck. `elapsed` is in seconds. `stack` is the traceback without its last
     line, which is `error_type: error`; it is empty for an injected fault.
     """

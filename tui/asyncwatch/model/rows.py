@@ -217,7 +217,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     @property
     def error_class(self) -> str:
-        """The class of the last error: `throttled`, `transient`, `server` or `permanent`; empty if there was none."""
+        """The class of the last error: `throttled`, `transient`, `server`, `permanent` or `lost`; empty if none."""
         return "" if self.extra is None else self.extra.error_class
 
     @property
