@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from asyncwatch import Outcome, RetryPolicy, WorkerSpec, WorkerState, in_thread
 from asyncwatch.cluster.client import Cluster
+from asyncwatch.cluster.errors import ClusterError
 from asyncwatch.engine.run import Run
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event, LogRecorded, ProgressReported
@@ -197,6 +199,34 @@ async def test_lifespan_is_entered_once_in_each_process(open_cluster: OpenCluste
     }
     assert len(by_process) == 2
     assert all(len(counts) == 1 for counts in by_process.values())
+
+
+async def test_lifespan_is_left_in_each_process_and_its_error_is_logged(
+    open_cluster: OpenCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = str(tmp_path)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[int]:
+        yield 1
+        (Path(folder) / f"{os.getpid()}").touch()
+        raise ValueError("cannot close")
+
+    async with open_cluster([targets.use], opened):
+        pass
+    assert len(list(tmp_path.iterdir())) == 2
+    assert caplog.text.count("the lifespan failed on its exit: ValueError: cannot close") == 2
+
+
+async def test_lifespan_that_cannot_be_entered_is_said_before_the_run(open_cluster: OpenCluster) -> None:
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[int]:
+        raise ValueError("no database")
+        yield 1
+
+    with pytest.raises(ClusterError, match="the lifespan cannot be entered there: ValueError: no database"):
+        async with open_cluster([targets.use], opened):
+            pass
 
 
 async def test_client_that_is_gone_has_its_attempts_cancelled(open_cluster: OpenCluster, tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ REPORT_EVERY: Final = 2.0
 """Seconds between two reports of the figures of all processes."""
 CONNECT_PATIENCE: Final = 10.0
 """Seconds that a scheduler gets to answer at the start."""
+_LAST_NEWS: Final = 0.05
+"""Seconds for what the exits of lifespans have to say."""
 FIRST_PROCESS_PATIENCE: Final = 30.0
 """Seconds for which a run waits for the first process of a cluster that has none."""
 
@@ -144,6 +146,7 @@ class Cluster:
         self._has_hosts = asyncio.Event()
         self._own_versions = versions()
         self._warned: set[str] = set()
+        """Addresses and differences of versions that a warning has named."""
         self._unsaid: list[tuple[str, str]] = []
         """Levels and messages that are to be logged."""
         self._unreported: list[_Host] = []
@@ -230,9 +233,11 @@ class Cluster:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5.0):
                     if self.error is None:
+                        await self._client.unregister_worker_plugin(plugin_name(self._run))
+                        if self._lifespan is not None:
+                            await asyncio.sleep(_LAST_NEWS)
                         for topic in self._topics:
                             self._client.unsubscribe_topic(topic)
-                        await self._client.unregister_worker_plugin(plugin_name(self._run))
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(5.0):
                     # A client without a scheduler would wait for one.
@@ -398,6 +403,9 @@ class Cluster:
 
     def _take(self, message: Sequence[Any]) -> None:
         kind, key, *values = message
+        if kind == "fault":
+            self._say("ERROR", values[0])
+            return
         flight = self._flights.get(key)
         if flight is None:
             return
@@ -449,7 +457,12 @@ class Cluster:
 
     async def _look_for_hosts(self) -> None:
         """Greet new processes of the cluster, and note those that have gone."""
-        identity = await self._client.scheduler.identity(n_workers=-1)
+        try:
+            identity = await self._client.scheduler.identity(n_workers=-1)
+        except OSError:
+            if self._is_opening:
+                raise
+            return  # the connection is broken, which is found out elsewhere
         workers = identity["workers"]
         for address in [address for address in self._hosts if address not in workers]:
             self._host_lost(address, "is no longer known to the scheduler")
@@ -462,10 +475,14 @@ class Cluster:
         except ClusterError as error:
             if self._is_opening:
                 raise
-            self._say("ERROR", f"the process {address} is not used: {error}")
+            if address not in self._warned:
+                self._warned.add(address)
+                self._say("ERROR", f"the process {address} is not used: {error}")
             return
         except Exception as error:  # it has gone, or is being closed
-            self._say("WARNING", f"the process {address} does not answer: {type(error).__name__}: {error}")
+            if address not in self._warned:
+                self._warned.add(address)
+                self._say("WARNING", f"the process {address} does not answer: {type(error).__name__}: {error}")
             return
         if address in self._hosts or self._is_closing:
             return

@@ -100,13 +100,13 @@ class RunPlugin(WorkerPlugin):  # type: ignore[misc]  # Dask has no types
 
     def setup(self, worker: Worker) -> None:
         """Open the host. Dask calls this when the plugin is registered, and when a process joins."""
-        worker.handlers[OP] = _answer
+        worker.handlers[OP] = _answering(worker.address)
         _hosts[worker.address, self._charter.run] = Host(worker, self._charter)
 
-    def teardown(self, worker: Worker) -> None:
-        """Close the host."""
+    async def teardown(self, worker: Worker) -> None:
+        """Close the host, and wait until it has left its lifespan."""
         if (host := _hosts.pop((worker.address, self._charter.run), None)) is not None:
-            host.close()
+            await host.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RunPlugin, (self._charter,)
@@ -130,12 +130,14 @@ async def attempt(order: tuple[Any, ...]) -> bytes | None:
     return await host.run(msgspec.convert(order, Order))
 
 
-async def _answer(run: str, what: str, **facts: Any) -> Any:
-    """Answer a client: the handler of `OP`."""
-    host = next((host for (_, of), host in _hosts.items() if of == run), None)
-    if host is None:
-        return {"gone": True}
-    return await getattr(host, f"answer_{what}")(**facts)
+def _answering(address: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Return the handler of `OP` in the process at `address`."""
+
+    async def answer(run: str, what: str, **facts: Any) -> Any:
+        host = _hosts.get((address, run))
+        return {"gone": True} if host is None else await getattr(host, f"answer_{what}")(**facts)
+
+    return answer
 
 
 class RemoteWorker:
@@ -196,6 +198,8 @@ class Host:
         self._heard = time.monotonic()
         self._lag = 0.0
         self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
+        """The task that closes a host without a client."""
         # What there is to say: filled in any thread.
         self._lock = threading.Lock()
         self._said: list[tuple[Any, ...]] = []
@@ -280,15 +284,19 @@ class Host:
     async def _in_loop(self, function: Callable[[], Coroutine[Any, Any, dict[str, Any]]]) -> dict[str, Any]:
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(function(), self._loop))
 
-    def close(self) -> None:
-        """Cancel all calls, leave the lifespan, and end the thread; without waiting for that."""
-        if not self._is_closed:
-            self._is_closed = True
-            with contextlib.suppress(RuntimeError):
-                asyncio.run_coroutine_threadsafe(self._leave(), self._loop)
-            for waiter in self._waiters.values():
-                waiter.cancel()
-            _captures.close()
+    async def close(self) -> None:
+        """Cancel all calls, leave the lifespan, and end the thread; in at most twice `LEAVE_PATIENCE`."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for waiter in self._waiters.values():
+            waiter.cancel()
+        with contextlib.suppress(RuntimeError, TimeoutError):  # the loop is closed or blocked
+            async with asyncio.timeout(2 * LEAVE_PATIENCE + 0.5):
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._leave(), self._loop))
+        self._flush()
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     # In the host's own thread ----------------------------------------------------------------------------------------
 
@@ -312,7 +320,7 @@ class Host:
     def _orphaned(self) -> None:
         if _hosts.get((self._worker.address, self._charter.run)) is self:
             del _hosts[self._worker.address, self._charter.run]
-        self.close()
+        self._closing = self._dask_loop.create_task(self.close())
 
     async def _prepare(self) -> dict[str, Any]:
         missing, lifespan = {}, ""
@@ -378,9 +386,9 @@ class Host:
         if tasks:
             await asyncio.wait(tasks, timeout=LEAVE_PATIENCE)
         if self._lifespan is not None:
-            await self._lifespan.close(LEAVE_PATIENCE, LEAVE_PATIENCE)
-        await asyncio.sleep(0)
-        self._loop.stop()
+            error = await self._lifespan.close(LEAVE_PATIENCE, LEAVE_PATIENCE)
+            if error is not None:
+                self.say(("fault", "", f"the lifespan failed on its exit: {_line(error)}"))
 
     # What there is to say, in any thread -----------------------------------------------------------------------------
 
@@ -439,14 +447,12 @@ class Host:
 
 
 class _Captures:
-    """Passes on what calls log and print, as long as there is a host in the process."""
+    """Passes on what calls log and print, once there has been a host in the process; all else is left as it is."""
 
     def __init__(self) -> None:
-        self._open = 0
         self._handler: LogCapture | None = None
 
     def open(self, level: int) -> None:
-        self._open += 1
         root = logging.getLogger()
         if self._handler is None:
             import sys  # noqa: PLC0415  its streams are replaced
@@ -458,9 +464,6 @@ class _Captures:
             printing[:] = out, err
         root.setLevel(min(level, root.level))
         self._handler.setLevel(min(level, self._handler.level))
-
-    def close(self) -> None:
-        self._open -= 1
 
 
 def _record(_name: str | None, level: str, source: str, message: str) -> None:
