@@ -116,6 +116,13 @@ _hosts: dict[tuple[str, str], Host] = {}
 """By the address of the process and the run."""
 
 
+async def close_hosts() -> None:
+    """Close all hosts: the process is about to end."""
+    hosts = list(_hosts.values())
+    _hosts.clear()
+    await asyncio.gather(*(host.close() for host in hosts))
+
+
 def plugin_name(run: str) -> str:
     """Return the name of the plugin of a run."""
     return f"asyncwatch-{run}"

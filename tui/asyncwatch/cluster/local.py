@@ -28,7 +28,7 @@ from asyncwatch.cluster.node import Role
 
 START_PATIENCE: Final = 60.0
 """Seconds that a process gets to start."""
-END_PATIENCE: Final = 4.0
+END_PATIENCE: Final = 6.0
 """Seconds that processes get to end, before they are killed."""
 _MOST_FAILED_STARTS: Final = 3
 """Worker processes that may end in a row before they have started."""
@@ -215,6 +215,7 @@ class LocalCluster:
         if not process.address.done():
             process.address.set_exception(ClusterError(_why("the scheduler of the cluster", process)))
         elif not self._is_closing:
+            self._is_closing = True  # no worker can be started without it
             self._on_scheduler_end()
 
     async def close(self) -> None:

@@ -16,14 +16,14 @@ import shutil
 import sys
 import threading
 import time
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
-_PATIENCE = 3.0
-"""Seconds from the end of the lifeline to the end of the process, whatever it does."""
-_OTHERS_END = 0.5
-"""Seconds after which the scheduler removes the folder of all: the workers have closed by then."""
+_PATIENCE = 5.0
+"""Seconds from the end of the lifeline to the end of the process, whatever it does: lifespans may have to be left."""
+_OTHERS_END = 0.2
+"""Seconds after which the scheduler removes the folder of all: most workers have ended by then."""
 
 
 class Role(msgspec.Struct):
@@ -53,10 +53,15 @@ def main() -> None:
     sys.path[:] = role.path
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_be(role, lifeline, answers))
+    _leave(role)
+
+
+def _leave(role: Role) -> NoReturn:
+    """End the process, though threads of calls may go on. There is no one to whom Dask should report that."""
     if role.is_scheduler:
         time.sleep(_OTHERS_END)
         shutil.rmtree(role.folder, ignore_errors=True)
-    os._exit(0)  # threads of calls may go on
+    os._exit(0)
 
 
 async def _be(role: Role, lifeline: BinaryIO, answers: BinaryIO) -> None:
@@ -94,14 +99,21 @@ async def _be(role: Role, lifeline: BinaryIO, answers: BinaryIO) -> None:
             death_timeout=_PATIENCE,
             **common,
         )
-    async with server:
+    is_over = asyncio.Event()
+    watching = (lifeline, asyncio.get_running_loop(), is_over, role)
+    threading.Thread(target=_watch, args=watching, daemon=True).start()
+    over = asyncio.ensure_future(is_over.wait())
+    started = asyncio.ensure_future(server.start())
+    await asyncio.wait({started, over}, return_when=asyncio.FIRST_COMPLETED)
+    if started.done():
+        await started
         server.http_server.stop()
-        loop, is_over = asyncio.get_running_loop(), asyncio.Event()
-        threading.Thread(target=_watch, args=(lifeline, loop, is_over, role), daemon=True).start()
         answers.write(f"{server.address}\n".encode())
         answers.flush()
-        finished = asyncio.ensure_future(server.finished())
-        await asyncio.wait({finished, asyncio.ensure_future(is_over.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({asyncio.ensure_future(server.finished()), over}, return_when=asyncio.FIRST_COMPLETED)
+        if (host := sys.modules.get("asyncwatch.cluster.host")) is not None:
+            await host.close_hosts()
+    _leave(role)
 
 
 def _watch(lifeline: BinaryIO, loop: asyncio.AbstractEventLoop, is_over: asyncio.Event, role: Role) -> None:
