@@ -44,6 +44,7 @@ from asyncwatch.control import discovery, protocol
 from asyncwatch.control.discovery import Publication, alive, publish
 from asyncwatch.control.protocol import FrameReader, Kind, Message, message_frame
 from asyncwatch.events import (
+    AttemptPlaced,
     AttemptStarted,
     CommandRefused,
     Event,
@@ -290,6 +291,16 @@ def test_list_has_what_happened_since_the_snapshot(script: Script) -> None:
     stream.add(AttemptStarted, "b", attempt=1, bad_luck=0.5)
     each.answers = lambda _: iter([protocol.batch_frame(stream.events[-1:])])
     assert [worker["state"] for worker in answer("list")["workers"]] == ["queued", "running"]
+
+
+def test_show_says_in_which_process_of_a_cluster_a_worker_is(script: Script) -> None:
+    stream = Stream("a", "b")
+    stream.add(AttemptStarted, "b", attempt=1, bad_luck=0.5)
+    stream.add(AttemptPlaced, "b", attempt=1, host="10.0.0.7:40123")
+    script(stream.fold())
+    assert answer("show", "a")["worker"]["host"] is None
+    assert answer("show", "b")["worker"]["host"] == "10.0.0.7:40123"
+    assert "10.0.0.7:40123" in run("show", "b").stdout
 
 
 def test_list_of_a_run_that_begins_waits_for_its_workers(script: Script) -> None:
