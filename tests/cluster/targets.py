@@ -50,13 +50,13 @@ async def die(_item: object) -> None:
 
 
 async def note(item: tuple[str, int, float]) -> int:
-    """Append a line to the file of an item, and return after a while."""
+    """Append a line to the file of an item, and return after a while; below 0, when there is a file `go`."""
     folder, number, seconds = item
     with (Path(folder) / str(number)).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()}\n")
-    await asyncio.sleep(seconds)
-    with (Path(folder) / f"{number}.done").open("a", encoding="utf-8") as file:
-        file.write("done\n")
+    await asyncio.sleep(max(seconds, 0.0))
+    while seconds < 0 and not (Path(folder) / "go").exists():  # noqa: ASYNC110  another process makes it
+        await asyncio.sleep(0.1)
     return number
 
 

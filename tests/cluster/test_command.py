@@ -117,9 +117,10 @@ def test_run_on_two_processes_leaves_nothing_behind(place: Place) -> None:
 
 def test_scheduler_killed_run_says_so_and_resume_goes_on(place: Place) -> None:
     place.write_items("a", "b", "wait1", "wait2")
-    process = place.start("--config", "run.toml", "--headless")
+    process = place.start("--config", "run.toml", "--headless", "--output", "out.jsonl")
     eventually(lambda: len(place.calls) == 4, "all attempts have begun")
-    time.sleep(0.2)  # the results of two have been delivered
+    output = place.folder / "out.jsonl"
+    eventually(lambda: output.exists() and output.read_text().count("\n") == 2, "the results of two are here")
     nodes = nodes_of(process)
     nodes[0].send_signal(signal.SIGKILL)
     _, err = process.communicate(timeout=PATIENCE)
