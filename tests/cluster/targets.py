@@ -36,6 +36,16 @@ async def sleep(path: str) -> None:
         raise
 
 
+async def clean_up(path: str) -> None:
+    """Take a while to end when it is cancelled."""
+    Path(path).write_text("begun", encoding="utf-8")
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        await asyncio.sleep(0.5)
+        Path(path).write_text("cleaned", encoding="utf-8")
+
+
 async def refuse_to_end(path: str) -> str:
     Path(path).write_text("begun", encoding="utf-8")
     try:

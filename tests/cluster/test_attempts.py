@@ -16,6 +16,7 @@ import pytest
 from asyncwatch import Outcome, RetryPolicy, WorkerSpec, WorkerState, in_thread
 from asyncwatch.cluster.client import Cluster
 from asyncwatch.cluster.errors import ClusterError
+from asyncwatch.cluster.travel import pack
 from asyncwatch.engine.run import Run
 from asyncwatch.engine.run_control import control_of
 from asyncwatch.events import AttemptFailed, AttemptStarted, Event, LogRecorded, ProgressReported
@@ -143,6 +144,42 @@ async def test_cancellation_in_the_middle_of_an_await_reaches_the_process(
     assert done[0].state is WorkerState.CANCELLED
 
 
+async def test_cancelled_attempt_has_its_time_to_clean_up(open_cluster: OpenCluster, tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    async with open_cluster([targets.clean_up]) as cluster:
+        attempt = asyncio.create_task(cluster.remote(targets.clean_up)(str(path)))
+        await eventually(path.exists, "the attempt has begun")
+        attempt.cancel()
+        await asyncio.wait({attempt})
+        assert attempt.cancelled()
+        assert path.read_text(encoding="utf-8") == "cleaned"
+
+
+async def test_attempt_cancelled_on_its_way_does_not_begin(open_cluster: OpenCluster, tmp_path: Path) -> None:
+    async with open_cluster([targets.sleep]) as cluster:
+        call = cluster.remote(targets.sleep)
+        attempts = [asyncio.create_task(call(str(tmp_path / f"{n}"))) for n in range(50)]
+        await eventually(lambda: any(each.future is not None for each in cluster._flights.values()), "submitted")
+        for attempt in attempts:
+            attempt.cancel()
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait(attempts)
+        assert all(attempt.cancelled() for attempt in attempts)
+        assert {path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} <= {"cancelled"}
+
+
+async def test_end_that_arrives_with_the_cancellation_counts(open_cluster: OpenCluster, tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    async with open_cluster([targets.sleep]) as cluster:
+        attempt = asyncio.create_task(cluster.remote(targets.sleep)(str(path)))
+        await eventually(path.exists, "the attempt has begun")
+        (flight,) = cluster._flights.values()
+        attempt.cancel()
+        flight.end("result", pack(7, "the result"))
+        async with asyncio.timeout(PATIENCE):
+            assert await attempt == 7
+
+
 async def test_attempt_timeout_takes_what_the_target_returns_when_cancelled(
     open_cluster: OpenCluster, tmp_path: Path
 ) -> None:
@@ -264,6 +301,15 @@ async def test_connection_that_breaks_costs_no_attempt(open_cluster: OpenCluster
     assert [outcome.result for outcome in found.values()] == list(range(count))
     assert not any(isinstance(event, AttemptFailed) for event in events)
     assert all((tmp_path / str(number)).read_text(encoding="utf-8").count("\n") == 1 for number in range(count))
+
+
+async def test_batches_that_were_missed_are_confirmed_later(open_cluster: OpenCluster) -> None:
+    """Otherwise a process would keep all ends from then on."""
+    async with open_cluster([targets.double]) as cluster:
+        await outcomes(cluster, targets.double, range(4))
+        for host in cluster._hosts.values():
+            host.seen = -100
+        await eventually(lambda: all(host.seen > 0 for host in cluster._hosts.values()), "confirmed")
 
 
 async def test_versions_that_differ_are_named_once(

@@ -49,7 +49,7 @@ FIRST_PROCESS_PATIENCE: Final = 30.0
 class _Flight:
     """One attempt on its way."""
 
-    __slots__ = ("ended", "future", "host", "is_cancelled", "key", "order", "worker")
+    __slots__ = ("ended", "future", "host", "is_cancelled", "key", "order", "outcome", "worker")
 
     def __init__(self, order: Order, host: _Host, worker: CurrentWorker | None) -> None:
         self.key = order.key
@@ -58,14 +58,18 @@ class _Flight:
         self.host = host
         self.worker = worker
         self.ended: asyncio.Future[tuple[str, Any]] = asyncio.get_running_loop().create_future()
+        self.outcome: tuple[str, Any] | None = None
+        """How it has ended: `ended` may be cancelled by then."""
         self.future: Any = None
         """Dask's own, once it is submitted."""
         self.is_cancelled = False
 
     def end(self, kind: str, value: Any) -> None:
         """Let the attempt end."""
+        if self.outcome is None:
+            self.outcome = kind, value
         if not self.ended.done():
-            self.ended.set_result((kind, value))
+            self.ended.set_result(self.outcome)
         if self.future is not None:
             self.future.release()
             self.future = None
@@ -270,8 +274,10 @@ class Cluster:
         worker = current_worker()
         data = pack(args, "the item")
         host = await self._place()
-        if place >= self._known and place not in host.defined:
+        while place >= self._known and place not in host.defined:
             await self._define(host, place)
+            if self._hosts.get(host.address) is not host:  # it has gone meanwhile
+                host = await self._place()
         self._number += 1
         who = ("", 1, 1, 0.0, "") if worker is None else _facts(worker)
         key = f"{name}-{self._run}/{who[0]}/{self._number}"
@@ -320,8 +326,8 @@ class Cluster:
             try:
                 return await flight.ended
             except asyncio.CancelledError:
-                if not flight.ended.cancelled():  # it has ended in this very loop iteration
-                    raise
+                if flight.outcome is not None:  # it has ended in this very loop iteration
+                    return flight.outcome
                 if flight.order is not None or self._is_closing or self.error is not None:
                     flight.order = None  # it was not submitted, or there is no one to ask
                     raise
@@ -341,7 +347,7 @@ class Cluster:
         flights, self._to_submit = self._to_submit, []
         by_host: dict[_Host, list[_Flight]] = {}
         for flight in flights:
-            if flight.order is not None and not flight.ended.done():
+            if flight.order is not None and flight.outcome is None:
                 by_host.setdefault(flight.host, []).append(flight)
         for host, group in by_host.items():
             orders = [msgspec.structs.astuple(flight.order) for flight in group if flight.order is not None]
@@ -375,14 +381,15 @@ class Cluster:
             self._spawn(self._request_cancel(address, keys))
 
     async def _request_cancel(self, address: str, keys: list[str]) -> None:
-        """Cancel attempts in their process. One that has not begun there is cancelled once it has."""
-        for wait in (0.0, 0.05, 0.2, 1.0, 5.0):
+        """Raise `CancelledError` in attempts in their process, once: they may need a while to clean up."""
+        for wait in (0.0, 0.1, 1.0, 5.0):
             await asyncio.sleep(wait)
-            keys = [key for key in keys if (flight := self._flights.get(key)) is not None and not flight.ended.done()]
+            keys = [key for key in keys if (flight := self._flights.get(key)) is not None and flight.outcome is None]
             if not keys:
                 return
-            with contextlib.suppress(Exception):  # asked again
+            with contextlib.suppress(OSError, KeyError):  # it is asked again
                 await self._ask(address, "cancel", keys=keys)
+                return
 
     async def _ask(self, address: str, what: str, **facts: Any) -> Any:
         message = {"op": OP, "run": self._run, "what": what, **facts}
@@ -622,10 +629,10 @@ class Cluster:
             return
         host.heard = time.monotonic()
         host.cpu, host.memory, host.lag = figures["cpu"], figures["memory"], figures["lag"]
-        for number, ends in figures["again"]:
-            host.seen = max(host.seen, number)
+        for _, ends in figures["again"]:
             for message in ends:
                 self._take(message)
+        host.seen = max(host.seen, figures["settled"])
 
     def _scheduler_lost(self) -> None:
         if self.error is not None or self._is_closing:

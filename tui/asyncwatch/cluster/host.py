@@ -47,6 +47,7 @@ LARGE: Final = 256 * 1024
 LEAVE_PATIENCE: Final = 2.0
 """Seconds that calls get to end, and the lifespan to be left, when the host ends."""
 _LOOK_EVERY = 0.25
+_EARLY_KEPT = 100_000
 _ARRIVES = 1.0
 """Seconds after which a batch is sent again, if the client has not confirmed it."""
 PACKAGES: Final = ("asyncwatch", "dask", "distributed", "cloudpickle", "msgspec", "aiohttp")
@@ -197,6 +198,8 @@ class Host:
         self._functions: dict[int, Callable[..., Any]] = {}
         self._tasks: dict[str, tuple[asyncio.Task[None], RemoteWorker]] = {}
         """By key, in the host's thread."""
+        self._early: dict[str, None] = {}
+        """Calls that were cancelled before they were ordered, or after they had ended; the latest ones."""
         self._waiters: dict[str, asyncio.Future[bytes | None]] = {}
         """Dask's tasks, in the thread of Dask."""
         self._ordered: list[Order] = []
@@ -249,12 +252,14 @@ class Host:
     async def answer_ping(self, confirmed: int, wants_all: bool) -> dict[str, Any]:
         """Note that the client is there, and that it has had the batches up to `confirmed`. Return the figures.
 
-        Ends of other batches are sent again if they should have arrived by now, or if the client `wants_all`.
+        Ends of other batches are sent again if they should have arrived by now, or if the client `wants_all`. With
+        them, the client has had all ends up to the batch `settled`.
         """
         self._heard = now = time.monotonic()
         for each in [each for each in self._kept if each <= confirmed]:
             del self._kept[each]
         again = [(each, ends) for each, (sent_at, ends) in self._kept.items() if wants_all or now - sent_at > _ARRIVES]
+        fresh = (each for each, (sent_at, _) in self._kept.items() if not wants_all and now - sent_at <= _ARRIVES)
         recent = self._worker.monitor.recent()
         lag, self._lag = self._lag, 0.0
         return {
@@ -263,6 +268,7 @@ class Host:
             "memory": int(recent.get("memory", 0)),
             "lag": lag,
             "again": again,
+            "settled": min(fresh, default=self._number + 1) - 1,
         }
 
     async def answer_running(self) -> list[str]:
@@ -352,16 +358,25 @@ class Host:
 
     def _start(self, orders: list[Order]) -> None:
         for order in orders:
+            if order.key in self._early:
+                del self._early[order.key]
+                self._end(order.key, "cancelled", b"", None)
+                continue
             worker = RemoteWorker(order, self)
             task = asyncio.Task(self._call(order, worker), loop=self._loop, name=order.name)
             self._tasks[order.key] = task, worker
 
     def _cancel(self, keys: list[str]) -> None:
         for key in keys:
-            if (found := self._tasks.get(key)) is not None:
-                task, worker = found
-                worker.is_cancelled = True
-                task.cancel()
+            found = self._tasks.get(key)
+            if found is None:
+                self._early[key] = None
+                continue
+            task, worker = found
+            worker.is_cancelled = True
+            task.cancel()
+        while len(self._early) > _EARLY_KEPT:
+            del self._early[next(iter(self._early))]
 
     async def _call(self, order: Order, worker: RemoteWorker) -> None:
         current.set(worker)
