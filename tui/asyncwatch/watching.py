@@ -164,8 +164,8 @@ async def watched(
     """Watch a run inside the context, if that `is_wished`. One that `is_named` is served to other processes anyway.
 
     A run that is recorded has the ID of its `journal`. Its `metrics` are served as in `watch`, whether it is watched or
-    not. Unless the context `waits` until the run is served, it is entered at once, and clients get the state so far when
-    they come.
+    not. Unless the context `waits` until the run is served, it is entered at once, and clients get the state so far
+    when they come.
     """
     is_published = is_named or is_wished(is_watched)
     if not is_published and metrics is None:
