@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncwatch import text
 from asyncwatch.events import AttemptFailed, AttemptHeld, ProgressReported, RunStarted
 from tests.ui.fakes import FakeController, hides, shows, text_of
 from tests.ui.running import running
@@ -61,3 +62,14 @@ async def test_dialog_hides_and_shows_columns() -> None:
         await hides(app, "PROGRESS")
         await shows(app, "› a ")
         assert app.dashboard.columns == {"elapsed": False}
+
+
+def test_draw_below_one_is_never_shown_as_one() -> None:
+    assert [text.luck(draw) for draw in (0.0, 0.494, 0.5, 0.994, 0.996, 0.99999)] == [
+        "0.00",
+        "0.49",
+        "0.50",
+        "0.99",
+        "0.99",
+        "0.99",
+    ]

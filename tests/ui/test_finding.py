@@ -66,6 +66,14 @@ async def test_filter_without_match_says_so() -> None:
         await shows(app, "of 8 done", "› 0")
 
 
+async def test_keys_of_a_worker_are_not_offered_when_none_is_listed() -> None:
+    async with running(size=(120, 30)) as (app, _, pilot):
+        await shows(app, "c cancel", "r restart", "enter details")
+        await pilot.press("slash", *"zzz", "enter")
+        for keys in ("c cancel", "r restart", "enter details"):
+            await hides(app, keys)
+
+
 async def test_filter_hides_selection_cursor_moves_to_neighbour() -> None:
     async with running() as (app, _, pilot):
         await pilot.press("G", "f")

@@ -105,6 +105,26 @@ async def test_poller_with_failing_polls_is_marked() -> None:
         await shows(app, "failing: 2 polls in a row fail")
 
 
+async def test_failing_polls_are_named_beside_what_is_up() -> None:
+    facts = {"worker": "prices", "incarnation": 1, "elapsed": 0.1, "delay": 30.0}
+    async with running((120, 30)) as (app, controller, _):
+        await hides(app, ", 1 failing")
+        controller.emit(PollFailed, 10.0, error_type="OSError", error="gone", failures=1, **facts)
+        await shows(app, " up", ", 1 failing")
+
+
+async def test_keys_on_a_group_are_those_of_a_group() -> None:
+    async with running((120, 30)) as (app, _, pilot):
+        await go_to(app, "prices")
+        await shows(app, "enter details")
+        await go_to(app, "root/stream")
+        await shows(app, "enter fold")
+        await pilot.press("enter")
+        await shows(app, "enter unfold")
+        await pilot.press("v")
+        await shows(app, "root/stream is a group of 3 workers")
+
+
 async def test_branch_line_ended_supervisor_says_why() -> None:
     async with running() as (app, controller, _):
         controller.emit(SupervisorTerminated, 10.0, name="root/urls", reason="KeyError: 'x'")

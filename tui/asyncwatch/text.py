@@ -242,6 +242,11 @@ def parse_failures(text: str) -> tuple[int | None, float | None]:
     raise ValueError(f"a halt reads like 10, 5% or first, not {text!r}")
 
 
+def luck(draw: float) -> str:
+    """Return a draw of bad luck with two decimals. It is below 1, so 0.999 is not rounded to 1.00."""
+    return f"{min(draw, 0.99) if draw > 0.99 else draw:.2f}"
+
+
 # -- units as people read them
 
 

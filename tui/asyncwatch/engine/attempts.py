@@ -27,6 +27,7 @@ from asyncwatch.events import WorkerEnded
 from asyncwatch.policies.bad_luck import Luck
 from asyncwatch.policies.classify import AttemptTimeout, DeadlineExceeded, LivenessTimeout, Renew
 from asyncwatch.process import children_mark
+from asyncwatch.text import luck
 
 logger = logging.getLogger("asyncwatch.worker")
 
@@ -300,8 +301,8 @@ class AttemptRunner:
             if worker.latency:
                 await asyncio.sleep(worker.latency)
             if worker.is_struck:
-                text = "%s: bad luck %.2f injects a fault"
-                log_safely(logger, logging.WARNING, text, worker.name, worker.bad_luck, worker=worker.name)
+                text = "%s: bad luck %s injects a fault"
+                log_safely(logger, logging.WARNING, text, worker.name, luck(worker.bad_luck), worker=worker.name)
                 draw = self._luck.draw("fault", worker.name, worker.incarnation, worker.draw_number)
                 raise worker.spec.bad_luck.fault(draw)
             args = worker.args

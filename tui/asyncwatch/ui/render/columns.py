@@ -301,8 +301,7 @@ def luck(draw: float | None, *, is_struck: bool, width: int) -> list[Span]:
     style = "struck" if is_struck else "muted"
     if draw is None:
         return [Span("-", "faint")]
-    # A draw is below 1: 0.999 must not be rounded to 1.00.
-    number = f"{min(draw, 0.99):.2f}" if draw > 0.99 else f"{draw:.2f}"
+    number = units.luck(draw)
     spans = [Span(number, style)]
     if is_struck and width > len(number):
         spans.append(Span(f" {fmt.STRUCK}", style))

@@ -176,6 +176,7 @@ def _progress(snapshot: Snapshot, width: int) -> Line:
     restarts = f" · {units.count(fleet.restarts.total, 'restart')}" if fleet.restarts.total else ""
     shaky = f", {services.recovering:,} recovering" if services.recovering else ""
     shaky += f", {services.flapping:,} flapping" if services.flapping else ""
+    shaky += f", {len(fleet.polls.failing):,} failing" if fleet.polls.failing else ""
     up = f"{services.up:,} of {services.wanted:,} up{shaky}{restarts}" if services.wanted else "all done"
     if not fleet.tree.has_batch:
         return _bar(services.up, services.wanted, f" {up}", width)

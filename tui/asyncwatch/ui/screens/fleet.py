@@ -153,6 +153,10 @@ class FleetScreen(Drawable, Screen[None]):
         hints = fleet_hints(dashboard.fleet, self._selected_states(), has_marks=has_marks)
         if dashboard.view.is_following and not has_marks:
             hints = {**hints, **dict.fromkeys(_NEED_SELECTION), "move(1)": "select"}
+        elif (branch := self.table.selected_branch) is not None:
+            hints = {**hints, "details": "unfold" if dashboard.view.is_folded(branch) else "fold"}
+        elif self.table.selected is None and not has_marks:
+            hints = {**hints, **dict.fromkeys(_NEED_SELECTION)}
         self._keys.hint(hints, width)
 
     def _selected_states(self) -> list[WorkerState]:

@@ -8,9 +8,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from asyncwatch.model.rows import Row
+from asyncwatch.model.tree import Branch
+from asyncwatch.text import count
 from asyncwatch.ui.dashboard import DashboardState
 from asyncwatch.ui.render.columns import shown_name
-from asyncwatch.ui.render.format import state_label, state_style
+from asyncwatch.ui.render.format import safe, state_label, state_style
 from asyncwatch.ui.render.spans import Line, Span, crop_path, spread, width_of
 from asyncwatch.ui.widgets.fleet_table import FleetTable
 from asyncwatch.ui.widgets.lines import Block, LinesView
@@ -83,15 +85,20 @@ class WorkerPane(Vertical):
         if not self.display or width < 2:
             return
         row, fleet = self._table.selected, self._dashboard.fleet
+        branch = self._table.selected_branch
         is_live = self.kind == "details" and row is not None and not row.is_settled
         now = self._dashboard.clock_now
-        state = (self.kind, row, row and row.version, fleet.logged, len(fleet.logs), width, now if is_live else None)
+        shown, clock = row or branch, now if is_live else None
+        state = (self.kind, shown, shown and shown.version, fleet.logged, len(fleet.logs), width, clock)
         if state == self._drawn:
             return
         is_same = state[:2] == self._drawn[:2]
         self._drawn = state
         is_at_end = round(self._view.scroll_y) + self._view.size.height >= len(self._view.lines)
-        lines = self._log(row, width) if self.kind == "log" else self._details(row, width, now)
+        if row is None:
+            lines = [_NO_WORKER if branch is None else _of_group(branch)]
+        else:
+            lines = self._log(row, width) if self.kind == "log" else self._details(row, width, now)
         self._title.show([self._title_line(row, self._title.size.width)])
         self._view.show(lines)
         if self.kind == "log" and (is_at_end or not is_same):
@@ -107,17 +114,13 @@ class WorkerPane(Vertical):
         right = [Span(_KEYS, "muted")]
         return spread(left, right if width_of(left) + len(_KEYS) < width else [], width)
 
-    def _details(self, row: Row | None, width: int, now: float) -> list[Line]:
-        if row is None:
-            return [_NO_WORKER]
+    def _details(self, row: Row, width: int, now: float) -> list[Line]:
         from asyncwatch.ui.render.details import facts, report
 
         fleet = self._dashboard.fleet
         return [*facts(fleet, row, now, width), [], *report(fleet, row, now, width)]
 
-    def _log(self, row: Row | None, width: int) -> list[Line]:
-        if row is None:
-            return [_NO_WORKER]
+    def _log(self, row: Row, width: int) -> list[Line]:
         from asyncwatch.ui.render.details import log_lines
 
         fleet = self._dashboard.fleet
@@ -132,10 +135,13 @@ class WorkerPane(Vertical):
         self._read = fleet.logs[-1].seq if fleet.logs else -1
         self._records = [*self._records, *reversed(new)][-_LOGS:]
         lines = [line for _, lines in self._records for line in lines]
-        return lines or [
-            [Span("It has logged nothing so far. Its log records, prints and retries come here.", "muted")]
-        ]
+        return lines or [_NO_LOG]
 
 
 _NO_LOG: Line = [Span("It has logged nothing so far. Its log records, prints and retries come here.", "muted")]
 _NO_WORKER: Line = [Span("No worker is selected: ↓ selects one.", "muted")]
+
+
+def _of_group(branch: Branch) -> Line:
+    workers = count(sum(branch.counts.values()), "worker")
+    return [Span(f"{safe(branch.path)} is a group of {workers}: ↓ selects one.", "muted")]
