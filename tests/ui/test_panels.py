@@ -113,7 +113,7 @@ async def test_log_empty_says_why() -> None:
     app = make_app(controller)
     async with app.run_test(size=(100, 24)) as pilot:
         await shows(app, "› 0")
-        await pilot.press("l", "v", "v", "v")
+        await pilot.press("l", "v", "v")
         await shows(app, "error and above", "No line of this level or above.")
     silent = FakeController()
     silent.start("a")

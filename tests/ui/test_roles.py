@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -31,8 +33,10 @@ def test_every_acting_action_has_a_key() -> None:
 async def test_owner_detaches_and_the_run_goes_on(keys: list[str]) -> None:
     detached: list[bool] = []
     async with running(detach=lambda: detached.append(True)) as (app, controller, pilot):
-        await pilot.press(*keys)
+        pressing = asyncio.create_task(pilot.press(*keys))
         await until(lambda: not app.is_running)
+        pressing.cancel()  # it may wait for widgets that are gone
+        await asyncio.wait([pressing])
         assert app.return_value is Ending.LEFT
         assert controller.sent == []
         assert detached == [True]
