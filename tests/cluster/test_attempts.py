@@ -16,6 +16,7 @@ import pytest
 from asyncwatch import Outcome, RetryPolicy, WorkerSpec, WorkerState, in_thread
 from asyncwatch.cluster.client import Cluster
 from asyncwatch.cluster.errors import ClusterError
+from asyncwatch.cluster.host import Host, Order
 from asyncwatch.cluster.travel import pack
 from asyncwatch.engine.run import Run
 from asyncwatch.engine.run_control import control_of
@@ -166,6 +167,18 @@ async def test_attempt_cancelled_on_its_way_does_not_begin(open_cluster: OpenClu
             await asyncio.wait(attempts)
         assert all(attempt.cancelled() for attempt in attempts)
         assert {path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} <= {"cancelled"}
+
+
+async def test_call_cancelled_before_its_first_step_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[tuple[str, str]] = []
+    monkeypatch.setattr(Host, "_end", lambda _, key, kind, *__: ended.append((key, kind)))
+    host = object.__new__(Host)
+    host._loop, host._tasks, host._early = asyncio.get_running_loop(), {}, {}
+    host._start([Order("key", "run", 0, b"", "", 1, 1, 0.0, "")])
+    host._cancel(["key"])  # both came in one loop iteration
+    await eventually(lambda: ended, "the call has ended")
+    assert ended == [("key", "cancelled")]
+    assert host._tasks == {}
 
 
 async def test_end_that_arrives_with_the_cancellation_counts(open_cluster: OpenCluster, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import platform
@@ -365,6 +366,12 @@ class Host:
             worker = RemoteWorker(order, self)
             task = asyncio.Task(self._call(order, worker), loop=self._loop, name=order.name)
             self._tasks[order.key] = task, worker
+            task.add_done_callback(functools.partial(self._end_unbegun, order.key))
+
+    def _end_unbegun(self, key: str, _: asyncio.Task[None]) -> None:
+        """Report the end of a call whose task was cancelled before its first step, so that it could not."""
+        if self._tasks.pop(key, None) is not None:
+            self._end(key, "cancelled", b"", None)
 
     def _cancel(self, keys: list[str]) -> None:
         for key in keys:
