@@ -14,6 +14,7 @@ from asyncwatch.ui.screens.details import DetailsScreen
 from asyncwatch.ui.screens.errors import ErrorsScreen
 from asyncwatch.ui.screens.fleet import FleetScreen
 from asyncwatch.ui.screens.help import HelpScreen
+from asyncwatch.ui.screens.hosts import HostsScreen
 from asyncwatch.ui.screens.limits import LimitsScreen
 from asyncwatch.ui.screens.log import LogScreen
 from asyncwatch.ui.screens.options import OptionsScreen
@@ -30,6 +31,7 @@ _SCREENS = {
     "b": LimitsScreen,
     "l": LogScreen,
     "d": CostScreen,
+    "H": HostsScreen,
     "question_mark": HelpScreen,
     "o": OptionsScreen,
     "q": ConfirmScreen,
